@@ -7,6 +7,7 @@ mod completion;
 mod crd;
 mod credential_provider;
 mod explain;
+mod installed;
 mod invocation;
 mod man;
 mod manifest;
@@ -59,16 +60,6 @@ enum Command {
 ///
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-metadata-name>
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-
-/// What is said where neither the webhook's configuration nor the Deployment is there.
-fn describe_not_installed(own_namespace: &str) -> String {
-    format!(
-        "pullpass is not installed here: no webhook configuration calls it, and namespace {own_namespace} has no Deployment of it"
-    )
-}
-
-/// What brings them.
-const INSTALL: &str = "helm install pullpass manifests/chart -n pullpass --create-namespace --set image.repository=REPOSITORY";
 
 /// How long a process waits at its end for what it says to be taken; the log had as long before.
 const PRINT_MAX: std::time::Duration = std::time::Duration::from_millis(500);

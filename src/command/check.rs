@@ -9,7 +9,6 @@ mod dry_run;
 pub(super) mod ids;
 mod image;
 mod injection;
-mod installed;
 mod kyverno;
 mod login;
 mod missed_pods;

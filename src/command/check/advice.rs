@@ -4,6 +4,7 @@ use super::report::{Fix, StepResult};
 use super::source::SecretError;
 use super::{Args, ids};
 use crate::command::cluster_args::quote;
+use crate::command::installed::{INSTALL, describe_not_installed};
 use crate::credential::registry_client::RegistryClientError;
 use crate::credential::{AnswerReason, MintError, Refusal};
 use crate::provision::ports::ClusterError;
@@ -232,6 +233,12 @@ pub(super) fn of_cluster(error: &ClusterError) -> StepResult {
 }
 
 /// What happened, and what to do: an error's message has the one before the other.
+/// Nothing of pullpass is in the cluster.
+pub(super) fn not_installed(own_namespace: &str) -> StepResult {
+    let fix = format!("install it, as docs/INSTALL.md says: {INSTALL}");
+    StepResult::failed(describe_not_installed(own_namespace), fix).id(ids::NOT_INSTALLED)
+}
+
 fn split(text: &str) -> (String, String) {
     let (message, fix) = text.rsplit_once(": ").unwrap_or((text, "try it again"));
     (message.to_owned(), fix.to_owned())

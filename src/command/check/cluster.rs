@@ -1,11 +1,13 @@
 //! The steps of a cluster: the API server calls pullpass.
 
+use jiff::Timestamp;
+
 use super::context::CheckContext;
-use super::installed::{is_installed, not_installed};
 use super::report::{CheckReport, StepResult, SubjectKind};
 use super::{advice, ids, opt_in};
-use crate::cluster::{Kube, WEBHOOKS, WebhookTarget};
+use crate::cluster::{Kube, WebhookTarget};
 use crate::command::NAME_LABEL;
+use crate::command::installed::{describe_no_validating, fetch_parts};
 use crate::controller::missed_pods::calls::CAUSES;
 
 /// What brings the webhook configurations back as they were installed.
@@ -24,17 +26,18 @@ pub(super) async fn check(
         report.begin(SubjectKind::Cluster, kube.namespace());
     }
     report.start();
-    let result = match kube.fetch_webhooks().await {
+    let parts = fetch_parts(kube).await;
+    let result = match &parts.webhooks {
         // The Registries say so already.
         Ok(_) if report.has_found(ids::NOT_INSTALLED) => {
             StepResult::skipped("not tried: pullpass is not installed here")
         }
-        Ok(webhooks) if webhooks.is_empty() && !is_installed(kube).await => not_installed(kube),
-        Ok(webhooks) => match check_webhooks(&webhooks, context) {
-            result if lacks_validating(kube, &webhooks).await => result.or(no_validating(context)),
+        Ok(_) if !parts.is_installed(Timestamp::now()) => advice::not_installed(kube.namespace()),
+        Ok(webhooks) => match check_webhooks(webhooks, context) {
+            result if parts.lacks_validating() => result.or(no_validating(context)),
             result => result,
         },
-        Err(error) => advice::of_cluster(&error),
+        Err(error) => advice::of_cluster(error),
     };
     report.add("webhook", result)?;
     if let Some(said) = &context.not_called {
@@ -46,17 +49,8 @@ pub(super) async fn check(
 }
 
 fn no_validating(context: &CheckContext<'_>) -> StepResult {
-    let message = format!(
-        "validatingwebhookconfiguration {WEBHOOKS} not found: Registries and Pods are not validated"
-    );
-    StepResult::failed(message, format!("restore it: {}", restore(context)))
-        .id(ids::VALIDATING_WEBHOOK_MISSING)
-}
-
-/// Whether one of the two configurations that are installed together is not there.
-async fn lacks_validating(kube: &Kube, webhooks: &[WebhookTarget]) -> bool {
-    let mut names = webhooks.iter().map(|webhook| &webhook.configuration);
-    names.any(|name| name == WEBHOOKS) && kube.has_validating().await.is_ok_and(|there| !there)
+    let fix = format!("restore it: {}", restore(context));
+    StepResult::failed(describe_no_validating(), fix).id(ids::VALIDATING_WEBHOOK_MISSING)
 }
 
 fn check_webhooks(webhooks: &[WebhookTarget], context: &CheckContext<'_>) -> StepResult {

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 
 use super::advice::{OwnPlace, explain_command};
-use super::installed::{is_installed, not_installed};
 use super::refused::RefusedLogins;
 use super::report::{CheckReport, Fix, StepResult, SubjectKind};
 use super::source::{SecretError, Secrets};
 use super::{Args, advice, ids};
 use crate::cluster::Kube;
 use crate::command::NAME_LABEL;
+use crate::command::installed::fetch_parts;
 use crate::command::manifest::Manifests;
 use crate::controller::missed_pods::calls::NOT_CALLED;
 use crate::credential::acr::{self, AcrMint};
@@ -240,8 +241,9 @@ pub(super) async fn load_registries(
         Ok(found) => found,
         Err(error) => {
             let is_kind_missing = matches!(error, ClusterError::NotFound { .. });
-            let result = if is_kind_missing && !is_installed(kube).await {
-                not_installed(kube)
+            let now = Timestamp::now();
+            let result = if is_kind_missing && !fetch_parts(kube).await.is_installed(now) {
+                advice::not_installed(kube.namespace())
             } else {
                 of_registries(&error, &same_cluster)
             };

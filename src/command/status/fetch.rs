@@ -3,9 +3,8 @@
 use jiff::Timestamp;
 
 use crate::certificates::find_end;
-use crate::cluster::{
-    CERTIFICATES, EventGlance, Kube, LeaderGlance, ListedPod, OwnedSecret, Replicas, WebhookTarget,
-};
+use crate::cluster::{CERTIFICATES, EventGlance, Kube, ListedPod, OwnedSecret};
+use crate::command::installed::{Parts, fetch_parts};
 use crate::command::missed::{MissedPod, fetch_missed, fetch_waiting, open_checker};
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::Namespace;
@@ -33,9 +32,7 @@ pub(super) type ListedRegistries = (Vec<Registry>, Vec<(String, String)>);
 #[derive(Debug)]
 pub(super) struct ClusterFacts {
     pub(super) registries: FetchResult<ListedRegistries>,
-    pub(super) webhooks: FetchResult<Vec<WebhookTarget>>,
-    pub(super) replicas: FetchResult<Option<Replicas>>,
-    pub(super) leader: FetchResult<Option<LeaderGlance>>,
+    pub(super) parts: Parts<Unread>,
     /// When the serving certificate ends; `None`: there is none.
     pub(super) certificate: FetchResult<Option<Timestamp>>,
     pub(super) namespaces: FetchResult<Vec<Namespace>>,
@@ -62,16 +59,19 @@ pub(super) struct NamespaceFacts {
 /// # Errors
 /// The API server cannot be reached, or does not know who asks.
 pub(super) async fn fetch_cluster(kube: &Kube) -> anyhow::Result<ClusterFacts> {
-    let (registries, webhooks, replicas, leader, namespaces, secrets) = tokio::join!(
+    let (registries, parts, namespaces, secrets) = tokio::join!(
         kube.fetch_registries(),
-        kube.fetch_webhooks(),
-        kube.fetch_replicas(),
-        kube.fetch_leader(),
+        fetch_parts(kube),
         kube.fetch_labelled_namespaces(),
         kube.fetch_owned(None),
     );
-    let replicas = keep(replicas)?;
-    let mounted = replicas.as_ref().ok().and_then(Option::as_ref);
+    let parts = Parts {
+        webhooks: keep(parts.webhooks)?,
+        has_validating: keep(parts.has_validating)?,
+        replicas: keep(parts.replicas)?,
+        leader: keep(parts.leader)?,
+    };
+    let mounted = parts.replicas.as_ref().ok().and_then(Option::as_ref);
     let mounted = mounted.and_then(|replicas| replicas.certificate.clone());
     let name = mounted.unwrap_or_else(|| ObjectName::constant(CERTIFICATES));
     let certificate = keep(kube.fetch_certificate(&name).await)?;
@@ -86,9 +86,7 @@ pub(super) async fn fetch_cluster(kube: &Kube) -> anyhow::Result<ClusterFacts> {
     };
     Ok(ClusterFacts {
         registries,
-        webhooks: keep(webhooks)?,
-        replicas,
-        leader: keep(leader)?,
+        parts,
         certificate: certificate.map(|pem| pem.and_then(|pem| find_end(&pem))),
         namespaces,
         secrets: keep(secrets)?,

@@ -12,15 +12,12 @@ use super::findings::{
 use super::reasons;
 use super::view::{Finding, RegistryView, StatusView, WebhookView};
 use crate::cluster::LeaderGlance;
+use crate::command::installed::{INSTALL, describe_no_validating, describe_not_installed};
 use crate::command::missed::{MissedPod, name_all};
-use crate::command::{INSTALL, describe_not_installed};
 use crate::controller::missed_pods::calls::NOT_CALLED;
 use crate::names::NamespaceName;
 use crate::quantity::{count, verb_of};
 use crate::registry::{Registries, Registry};
-
-/// By how much clocks may differ.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(30);
 
 /// How long before its end a certificate that was not renewed is a warning; it is renewed a month before.
 const CERTIFICATE_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -30,7 +27,7 @@ pub(super) fn build(facts: &ClusterFacts, commands: &Commands, now: Timestamp) -
     let mut view = StatusView::default();
     let listed = facts.registries.as_ref().ok();
     let registries: &[Registry] = listed.map_or(&[], |(registries, _)| registries);
-    if !is_installed(facts, now) {
+    if !facts.parts.is_installed(now) {
         return not_installed(facts, registries, commands);
     }
     view.webhook = Some(judge_webhook(facts, commands, now, &mut view.findings));
@@ -74,15 +71,6 @@ pub(super) fn build(facts: &ClusterFacts, commands: &Commands, now: Timestamp) -
     });
     add_unread(facts, &mut view);
     view.judged()
-}
-
-/// Whether something of pullpass is there, or runs; what is not known is taken to be.
-fn is_installed(facts: &ClusterFacts, now: Timestamp) -> bool {
-    let has_webhook = !facts.webhooks.as_ref().is_ok_and(Vec::is_empty);
-    let leader = facts.leader.as_ref().ok().and_then(Option::as_ref);
-    has_webhook
-        || facts.replicas != Ok(None)
-        || leader.is_some_and(|leader| is_leading(leader, now))
 }
 
 /// Whether the API server knows the kind.
@@ -164,9 +152,9 @@ fn add_unread(facts: &ClusterFacts, view: &mut StatusView) {
     if facts.registries != Err(Unread::KindMissing) {
         note_unread(&facts.registries, ("Registries", VIEW), unread);
     }
-    note_unread(&facts.webhooks, ("webhooks", ""), unread);
-    note_unread(&facts.replicas, ("replicas", ""), unread);
-    note_unread(&facts.leader, ("leader", ""), unread);
+    note_unread(&facts.parts.webhooks, ("webhooks", ""), unread);
+    note_unread(&facts.parts.replicas, ("replicas", ""), unread);
+    note_unread(&facts.parts.leader, ("leader", ""), unread);
     note_unread(&facts.certificate, ("certificate", ""), unread);
     let one = ": name one with -n";
     note_unread(&facts.namespaces, ("namespaces", one), unread);
@@ -183,10 +171,10 @@ fn judge_webhook(
     let mut view = WebhookView::default();
     let own = &commands.own_namespace;
     view.called = judge_calls(facts, commands, findings);
-    let webhooks = facts.webhooks.as_ref().ok();
+    let webhooks = facts.parts.webhooks.as_ref().ok();
     let first = webhooks.and_then(|webhooks| webhooks.first());
     view.target = first.map(|one| one.target.clone());
-    if let Ok(Some(replicas)) = &facts.replicas {
+    if let Ok(Some(replicas)) = &facts.parts.replicas {
         view.replicas_ready = Some(replicas.ready);
         view.replicas_wanted = Some(replicas.wanted);
         let next = commands.kubectl(&format!("get pods -n {own}"));
@@ -206,8 +194,8 @@ fn judge_webhook(
             });
         }
     }
-    if let Ok(leader) = &facts.leader {
-        let leader = leader.as_ref().filter(|leader| is_leading(leader, now));
+    if facts.parts.leader.is_ok() {
+        let leader = facts.parts.find_leader(now);
         view.leader = leader.map(|leader| name_of(leader).to_owned());
         if view.leader.is_none() {
             let message = "no replica leads: nothing is renewed but by Pods that are created";
@@ -231,7 +219,7 @@ fn judge_calls(
         let next = commands.pullpass("check");
         findings.push(Finding::failed("Webhook", reason, message, next));
     };
-    let webhooks = facts.webhooks.as_ref().ok();
+    let webhooks = facts.parts.webhooks.as_ref().ok();
     if let Some(webhooks) = webhooks {
         if webhooks.is_empty() {
             let message = "no webhook configuration calls pullpass: Pods get no reference";
@@ -240,6 +228,12 @@ fn judge_calls(
             let message = format!("{} has no caBundle", one.configuration);
             fail(reasons::CA_BUNDLE_MISSING, message);
         }
+    }
+    if facts.parts.lacks_validating() {
+        fail(
+            reasons::VALIDATING_WEBHOOK_MISSING,
+            describe_no_validating(),
+        );
     }
     let mut listed = facts.registries.iter().flat_map(|(listed, _)| listed);
     if let Some(message) = listed.find_map(find_not_called) {
@@ -274,13 +268,6 @@ fn judge_certificate(
     } else {
         finding.into_warning()
     })
-}
-
-/// Whether the Lease holds still.
-fn is_leading(leader: &LeaderGlance, now: Timestamp) -> bool {
-    let duration = SignedDuration::try_from(leader.duration).unwrap_or_default();
-    let since = leader.renewed.map(|renewed| now.duration_since(renewed));
-    !leader.holder.is_empty() && since.is_some_and(|since| since < duration + CLOCK_SKEW)
 }
 
 /// The Pod that holds it, whose process and start its holder names, too.

@@ -14,6 +14,7 @@ use super::view::{Level, StatusView};
 use super::{of_cluster, of_namespace};
 use crate::cluster::{EventGlance, LeaderGlance, OwnedSecret, Replicas, WebhookTarget};
 use crate::command::Output;
+use crate::command::installed::Parts;
 use crate::command::missed::MissedPod;
 use crate::names::{NamespaceName, ObjectName};
 use crate::provision::{ExcludedNamespaces, Namespace};
@@ -100,17 +101,20 @@ fn cluster() -> ClusterFacts {
     );
     ClusterFacts {
         registries: Ok((vec![registry("payments", &ready, "")], Vec::new())),
-        webhooks: Ok(vec![webhook()]),
-        replicas: Ok(Some(Replicas {
-            ready: 2,
-            wanted: 2,
-            certificate: None,
-        })),
-        leader: Ok(Some(LeaderGlance {
-            holder: "pullpass-6d5f4c9b7d-x2k4z_1_1764470000000000".to_owned(),
-            renewed: Some(after(0)),
-            duration: Duration::from_secs(15),
-        })),
+        parts: Parts {
+            webhooks: Ok(vec![webhook()]),
+            has_validating: Ok(true),
+            replicas: Ok(Some(Replicas {
+                ready: 2,
+                wanted: 2,
+                certificate: None,
+            })),
+            leader: Ok(Some(LeaderGlance {
+                holder: "pullpass-6d5f4c9b7d-x2k4z_1_1764470000000000".to_owned(),
+                renewed: Some(after(0)),
+                duration: Duration::from_secs(15),
+            })),
+        },
         certificate: Ok(Some(after(60 * 24 * 63))),
         namespaces: Ok(vec![namespace("shop", "enabled", "payments")]),
         secrets: Ok(vec![secret("shop", "pullpass", Some(11 * 60))]),
@@ -171,12 +175,12 @@ fn troubled() -> ClusterFacts {
         ],
         vec![("odd".to_owned(), "spec.images: no list".to_owned())],
     ));
-    facts.replicas = Ok(Some(Replicas {
+    facts.parts.replicas = Ok(Some(Replicas {
         ready: 1,
         wanted: 2,
         certificate: Some(ObjectName::constant("pullpass-tls")),
     }));
-    facts.leader = Ok(Some(LeaderGlance {
+    facts.parts.leader = Ok(Some(LeaderGlance {
         holder: "pullpass-6d5f4c9b7d-x2k4z_1_1764470000000000".to_owned(),
         renewed: Some(after(-2)),
         duration: Duration::from_secs(15),
@@ -250,9 +254,12 @@ fn keeps_lines_of_a_screen_within_its_width_but_for_commands() {
 #[test]
 fn says_what_may_not_be_read_and_shows_the_rest() {
     let facts = ClusterFacts {
-        webhooks: Err(Unread::Forbidden),
-        replicas: Ok(None),
-        leader: Err(Unread::Forbidden),
+        parts: Parts {
+            webhooks: Err(Unread::Forbidden),
+            has_validating: Err(Unread::Forbidden),
+            replicas: Ok(None),
+            leader: Err(Unread::Forbidden),
+        },
         certificate: Err(Unread::Forbidden),
         namespaces: Err(Unread::Forbidden),
         secrets: Err(Unread::Failed("the answer cannot be read".to_owned())),
@@ -275,18 +282,23 @@ fn says_what_may_not_be_read_and_shows_the_rest() {
 #[test]
 fn takes_a_cluster_for_failing_by_each_trouble_alone() {
     type Row = (&'static str, fn(&mut ClusterFacts));
-    let rows: [Row; 7] = [
+    let rows: [Row; 8] = [
         ("PullSecretNotReferenced", |facts| {
             facts.missed = Ok(vec![missed("shop", "web-1", true)]);
         }),
-        ("WebhookMissing", |facts| facts.webhooks = Ok(Vec::new())),
+        ("WebhookMissing", |facts| {
+            facts.parts.webhooks = Ok(Vec::new());
+        }),
+        ("ValidatingWebhookMissing", |facts| {
+            facts.parts.has_validating = Ok(false);
+        }),
         ("CaBundleMissing", |facts| {
-            facts.webhooks.as_mut().unwrap()[0].has_ca = false;
+            facts.parts.webhooks.as_mut().unwrap()[0].has_ca = false;
         }),
         ("NotReady", |facts| {
-            facts.replicas = Ok(Some(Replicas::default()));
+            facts.parts.replicas = Ok(Some(Replicas::default()));
         }),
-        ("NoLeader", |facts| facts.leader = Ok(None)),
+        ("NoLeader", |facts| facts.parts.leader = Ok(None)),
         ("CertificateEnded", |facts| {
             facts.certificate = Ok(Some(after(-1)));
         }),

@@ -49,9 +49,12 @@ fn says_one_thing_where_pullpass_is_not_installed() {
     for registries in [cluster().registries, Err(Unread::KindMissing)] {
         let facts = ClusterFacts {
             registries,
-            webhooks: Ok(Vec::new()),
-            replicas: Ok(None),
-            leader: Ok(None),
+            parts: Parts {
+                webhooks: Ok(Vec::new()),
+                has_validating: Ok(false),
+                replicas: Ok(None),
+                leader: Ok(None),
+            },
             certificate: Ok(None),
             ..cluster()
         };
@@ -64,11 +67,23 @@ fn says_one_thing_where_pullpass_is_not_installed() {
         // What it said when it was there is not true any more.
         assert!(view.registries.iter().all(|one| one.ready == "Unknown"));
     }
-    // Who may not see the one or the other is not told so.
-    let facts = ClusterFacts {
-        webhooks: Ok(Vec::new()),
-        replicas: Err(Unread::Forbidden),
-        ..cluster()
-    };
-    assert_eq!(build(&facts).findings[0].reason, "WebhookMissing");
+    // One part that is there, or may not be seen, is enough.
+    let spoiled: [fn(&mut Parts<Unread>); 5] = [
+        |parts| parts.has_validating = Ok(true),
+        |parts| parts.has_validating = Err(Unread::Forbidden),
+        |parts| parts.replicas = Err(Unread::Forbidden),
+        |parts| parts.replicas = Ok(Some(Replicas::default())),
+        |parts| parts.leader = cluster().parts.leader,
+    ];
+    for spoil in spoiled {
+        let mut facts = cluster();
+        facts.parts = Parts {
+            webhooks: Ok(Vec::new()),
+            has_validating: Ok(false),
+            replicas: Ok(None),
+            leader: Ok(None),
+        };
+        spoil(&mut facts.parts);
+        assert_eq!(build(&facts).findings[0].reason, "WebhookMissing");
+    }
 }
