@@ -72,8 +72,11 @@ pub trait Provision: Send + Sync {
     /// The Registries as they are now: one snapshot for one review.
     fn registries(&self) -> Arc<Registries>;
 
-    /// What keeps the source Secrets of a Registry from being used, as memory knows them: a line for each, with what to do.
-    fn source_problems(&self, registry: &ValidRegistry) -> Vec<String>;
+    /// What keeps the source Secrets of a Registry from being used: a line for each, with what to do. Those of which memory has something to
+    /// say are read live before, within a second, as far as the rate allows: Secret and Registry may come in one `kubectl apply`.
+    async fn find_source_problems(&self, _registry: &ValidRegistry) -> Vec<String> {
+        Vec::new()
+    }
 
     /// That the rights to the pull secrets of this name are missing, and what to do; `None`: they are there, or that is not known. One live
     /// question, within a second; those beyond a rate are not asked.

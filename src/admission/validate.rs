@@ -21,7 +21,6 @@ use super::validate_registry::{self, OldAndNew, ValidationResponse};
 use crate::names::NamespaceName;
 use crate::provision::Namespace;
 use crate::provision::namespace::INJECT_LABEL;
-use crate::registry::ValidRegistry;
 
 /// What becomes of a Pod that lacks what its images need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,22 +37,20 @@ pub(super) async fn registry(State(webhook): State<Arc<Webhook>>, request: Reque
     };
     let check = async |_: &Review<'_>| {
         let provision = &webhook.provision;
-        let mut secrets = Vec::new();
-        let problems = |registry: &ValidRegistry| {
-            secrets.extend(registry.own_secrets().cloned());
-            provision.source_problems(registry)
-        };
         let (objects, registries) = (OldAndNew::find(&body), provision.registries());
-        let mut response = validate_registry::validate(&objects, &registries, problems);
-        // Of one that is valid and in use. Each has its time to be answered, and all have the same; what is printed has the rights to all.
-        let missing = secrets
-            .iter()
-            .map(|secret| provision.find_missing_rights(secret));
-        let missing = join_all(missing).await.into_iter().flatten();
-        let missing = missing
-            .take(1)
-            .map(|missing| format!("pullpass: {missing}"));
-        response.warnings.extend(missing);
+        let (mut response, in_use) = validate_registry::validate(&objects, &registries);
+        if let Some(registry) = in_use {
+            // Each has its time to be answered, and all have the same; what is printed has the rights to all.
+            let secrets = registry.own_secrets();
+            let missing = secrets.map(|secret| provision.find_missing_rights(secret));
+            let problems = provision.find_source_problems(&registry);
+            let (problems, missing) = tokio::join!(problems, join_all(missing));
+            let found = problems
+                .into_iter()
+                .chain(missing.into_iter().flatten().take(1));
+            let warnings = found.map(|problem| format!("pullpass: {problem}"));
+            response.warnings.extend(warnings);
+        }
         response
     };
     webhook.validate(&body, Subject::Registry, check).await

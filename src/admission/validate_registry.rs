@@ -121,52 +121,50 @@ impl<'a> OldAndNew<'a> {
 /// Evaluates a Registry together with the others. It is refused when it breaks a rule on its own. What may still come later in
 /// the same apply, a Secret or another Registry, is worth a warning.
 ///
-/// `source_problems` says what is wrong with a Registry's source Secrets.
+/// With it comes the Registry as it is used, where it is valid and not suspended.
 pub fn validate(
     objects: &OldAndNew<'_>,
     registries: &Registries,
-    source_problems: impl FnOnce(&ValidRegistry) -> Vec<String>,
-) -> ValidationResponse {
+) -> (ValidationResponse, Option<ValidRegistry>) {
+    let registry = match find_changed(objects) {
+        Ok(Some(registry)) => registry,
+        Ok(None) => return (ValidationResponse::default(), None),
+        Err(response) => return (response, None),
+    };
+    match registries.validate_candidate(&registry) {
+        Err(problems) => (ValidationResponse::refused(&problems), None),
+        Ok(vetted) => {
+            let warnings = vetted.ties.iter().map(describe).collect();
+            let in_use = (!vetted.registry.suspend).then_some(vetted.registry);
+            (ValidationResponse::warn(warnings), in_use)
+        }
+    }
+}
+
+/// The Registry as it is to be; `None`: nothing about it changes that counts. An error is the answer.
+fn find_changed(objects: &OldAndNew<'_>) -> Result<Option<Registry>, ValidationResponse> {
     let Some(object) = objects.object else {
-        return ValidationResponse::default();
+        return Ok(None);
     };
     let object: RegistryObject<'_> = match serde_json::from_str(object.get()) {
         Ok(object) => object,
-        Err(error) => return ValidationResponse::unreadable(&error),
+        Err(error) => return Err(ValidationResponse::unreadable(&error)),
     };
     let old = objects.old_object.map(RawValue::get);
     let old = old.and_then(|old| serde_json::from_str::<RegistryObject<'_>>(old).ok());
     let is_unchanged = |old: &RegistryObject<'_>| old.spec.get() == object.spec.get();
     // One that breaks a rule since an upgrade can still be labelled, and go.
     if object.metadata.deletion_timestamp.is_some() || old.as_ref().is_some_and(is_unchanged) {
-        return ValidationResponse::default();
+        return Ok(None);
     }
     if object.is_too_large() {
-        return ValidationResponse::too_large();
+        return Err(ValidationResponse::too_large());
     }
-    let registry = match object.decode() {
-        Ok(registry) => registry,
-        // The API server checked it against the schema: the kind in the cluster is another one than this program's.
-        Err(error) => return ValidationResponse::unreadable(&error),
-    };
-    if old.is_some_and(|old| old.is_same(&registry.spec)) {
-        return ValidationResponse::default();
-    }
-    match registries.validate_candidate(&registry) {
-        Err(problems) => ValidationResponse::refused(&problems),
-        Ok(vetted) => {
-            let mut warnings: Vec<String> = vetted.ties.iter().map(describe).collect();
-            if !vetted.registry.suspend {
-                let problems = source_problems(&vetted.registry);
-                warnings.extend(
-                    problems
-                        .iter()
-                        .map(|problem| format!("pullpass: {problem}")),
-                );
-            }
-            ValidationResponse::warn(warnings)
-        }
-    }
+    // The API server checked it against the schema: where it cannot be decoded, the kind in the cluster is another one than this program's.
+    let decoded = object.decode();
+    let registry = decoded.map_err(|error| ValidationResponse::unreadable(&error))?;
+    let is_same = old.is_some_and(|old| old.is_same(&registry.spec));
+    Ok((!is_same).then_some(registry))
 }
 
 impl ValidationResponse {
@@ -247,12 +245,12 @@ mod tests {
 
     fn judge_objects(object: &str, old: &str) -> ValidationResponse {
         let body = format!(r#"{{"request":{{"object":{object},"oldObject":{old}}}}}"#);
-        let missing = |_: &ValidRegistry| vec!["source secret login is missing".to_owned()];
-        validate(
-            &OldAndNew::find(body.as_bytes()),
-            &Registries::default(),
-            missing,
-        )
+        let (response, _) = validate_body(&body);
+        response
+    }
+
+    fn validate_body(body: &str) -> (ValidationResponse, Option<ValidRegistry>) {
+        validate(&OldAndNew::find(body.as_bytes()), &Registries::default())
     }
 
     #[test]
@@ -328,18 +326,15 @@ mod tests {
     }
 
     #[test]
-    fn warns_of_what_may_come_later() {
-        let response = judge_objects(&object("", FINE), "null");
-        assert_eq!(response.refusal, None);
-        assert_eq!(
-            response.warnings,
-            ["pullpass: source secret login is missing"]
-        );
+    fn tells_what_is_in_use_and_warns_of_what_it_cannot_read() {
         let suspended = FINE.replacen('{', r#"{"suspend":true,"#, 1);
-        assert_eq!(
-            judge_objects(&object("", &suspended), "null"),
-            ValidationResponse::default()
-        );
+        for (spec, is_in_use) in [(FINE, true), (&suspended, false), (BROKEN, false)] {
+            let object = object("", spec);
+            let (response, in_use) =
+                validate_body(&format!(r#"{{"request":{{"object":{object}}}}}"#));
+            assert_eq!(response.refusal.is_some(), spec == BROKEN);
+            assert_eq!(in_use.is_some(), is_in_use, "{spec}");
+        }
         let newer = FINE.replacen('{', r#"{"unheardOf":true,"#, 1);
         let response = judge_objects(&object("", &newer), "null");
         assert_eq!(response.refusal, None);

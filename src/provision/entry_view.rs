@@ -6,7 +6,6 @@ use super::decide::{EntryState, spread, spread_mounted};
 use super::entry_state::entry_state;
 use super::grant_coverage::GrantCoverage;
 use crate::names::ObjectName;
-use crate::registry::CredentialSource;
 use crate::registry::source::MintSource;
 
 /// One grant of a pull secret.
@@ -41,10 +40,7 @@ impl<'v> EntryView<'v> {
             source: covered.desired.source(),
             life: credential.map(|one| (one.minted_at, one.expires_at)),
             jitter: credential.map_or(0, |one| spread(covered.desired.jitter(), one.minted_at)),
-            secret: match &covered.grant.source {
-                CredentialSource::Minted(source) => source.secret(),
-                CredentialSource::Static(source) => Some(&source.secret),
-            },
+            secret: covered.grant.source.secret(),
             principal: credential.map(|one| one.principal.as_str()),
             entry_state: entry_state(covered, now),
         }

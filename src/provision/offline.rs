@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Coverage, EnsureOutcome, Namespace, Provision};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::{Registries, ValidRegistry};
+use crate::registry::Registries;
 
 /// Known namespaces and Registries that never change; every pull secret and source Secret is taken to be there. Nothing is minted or written.
 #[derive(Debug)]
@@ -36,10 +36,6 @@ impl Offline {
 impl Provision for Offline {
     fn registries(&self) -> Arc<Registries> {
         Arc::clone(&self.registries)
-    }
-
-    fn source_problems(&self, _: &ValidRegistry) -> Vec<String> {
-        Vec::new()
     }
 
     fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {

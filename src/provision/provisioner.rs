@@ -66,7 +66,7 @@ pub(super) struct ProvisionerInner {
     tasks: Mutex<JoinSet<()>>,
     pub(super) accounts: AccountReader,
     pub(super) namespace_reads: Arc<LiveReads>,
-    pub(super) rights_reads: LiveReads,
+    pub(super) warning_reads: LiveReads,
     pub(super) not_opted_in: ReadCache<NamespaceName, Option<Arc<Namespace>>>,
     pub(super) secret_reads: Arc<LiveReads>,
     /// The pull secrets that were read while they are listed. What is there is in memory then.
@@ -95,7 +95,7 @@ impl Provisioner {
             tasks: Mutex::default(),
             accounts,
             namespace_reads: Arc::default(),
-            rights_reads: LiveReads::default(),
+            warning_reads: LiveReads::default(),
             not_opted_in: ReadCache::new(NOT_OPTED_IN_MAX, |_| NOT_OPTED_IN_TTL),
             secret_reads: Arc::default(),
             unlisted: ReadCache::new(UNLISTED_MAX, |()| UNLISTED_TTL),
@@ -106,6 +106,11 @@ impl Provisioner {
     /// The status of a Registry as the watch shows it.
     pub fn status(&self, registry: &str) -> ShownStatus {
         self.0.state.status(registry)
+    }
+
+    /// What keeps the source Secrets of a Registry from being used, as memory knows them: a line for each, with what to do.
+    pub fn source_problems(&self, registry: &ValidRegistry) -> Vec<String> {
+        sources::find_problems(registry, &self.0.state)
     }
 
     /// Waits until all work under way has ended, for a process that stops.
@@ -121,8 +126,8 @@ impl Provision for Provisioner {
         self.0.state.registries()
     }
 
-    fn source_problems(&self, registry: &ValidRegistry) -> Vec<String> {
-        sources::find_problems(registry, &self.0.state)
+    async fn find_source_problems(&self, registry: &ValidRegistry) -> Vec<String> {
+        self.0.find_source_problems(registry).await
     }
 
     async fn find_missing_rights(&self, secret: &ObjectName) -> Option<String> {

@@ -1,19 +1,22 @@
-//! The live reads that a review may need: of a namespace or pull secret that no watch knows (yet), of a Pod's ServiceAccount, and of the
-//! rights to a Registry's own Secrets.
+//! The live reads that a review may need: of a namespace, pull secret or source Secret that no watch knows (yet), of a Pod's ServiceAccount,
+//! and of the rights to a Registry's own Secrets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::future::join_all;
 
 use super::live_reads::Crowded;
 use super::ports::ClusterError;
 use super::provisioner::ProvisionerInner;
 use super::state::Observed;
-use super::{InjectMode, Namespace, SecretRead, write};
+use super::{InjectMode, Namespace, SecretRead, sources, write};
 use crate::names::{NamespaceName, ObjectName};
-use crate::registry::registry_of_secret;
+use crate::registry::{ValidRegistry, registry_of_secret};
 
-/// How long the API server may take to say which rights there are: nobody waits for a warning.
-const RIGHTS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the API server may take to say what a warning depends on.
+const WARNING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long it may take to say what a pull secret is: a Pod is admitted without.
 const SECRET_TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,11 +26,32 @@ impl ProvisionerInner {
     pub(super) async fn find_missing_rights(&self, secret: &ObjectName) -> Option<String> {
         registry_of_secret(secret)?;
         let asked = async {
-            self.rights_reads.turn_soon().await.ok()?;
+            self.warning_reads.turn_soon().await.ok()?;
             self.cluster.may_write_pull_secrets(secret).await.ok()
         };
-        let may_write = tokio::time::timeout(RIGHTS_TIMEOUT, asked).await.ok()??;
+        let may_write = tokio::time::timeout(WARNING_TIMEOUT, asked).await.ok()??;
         (!may_write).then(|| write::missing_rbac(secret))
+    }
+
+    /// What keeps the source Secrets of a Registry from being used, after a live read of them where memory finds anything.
+    pub(super) async fn find_source_problems(&self, registry: &ValidRegistry) -> Vec<String> {
+        let problems = sources::find_problems(registry, &self.state);
+        if problems.is_empty() {
+            return problems;
+        }
+        let sources = registry.sources.iter();
+        let secrets: BTreeSet<_> = sources.filter_map(|(source, _)| source.secret()).collect();
+        let reads = secrets.into_iter().map(async |secret| {
+            self.warning_reads.turn_soon().await.ok()?;
+            sources::read(secret, &*self.cluster, &self.state)
+                .await
+                .ok()
+        });
+        let reads = join_all(reads);
+        if tokio::time::timeout(WARNING_TIMEOUT, reads).await.is_err() {
+            return problems;
+        }
+        sources::find_problems(registry, &self.state)
     }
 
     /// The namespace by the watch or by a live read, whichever is first: callers who name many that nobody has get in nobody's way.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Pending;
 use super::grant_fetcher::{self, FetchedGrant};
 use super::ports::{Cluster, ClusterError, Credentials, Precondition, PullSecret};
 use super::secret::{AuthEntry, Displaced, MAX_ENTRIES, Merged, is_ecr_public, merge};
 use super::state::{Observed, State};
 use super::store::Store;
 use super::superseded_logins::SupersededLogins;
+use super::{Pending, sources};
 use crate::names::{NamespaceName, ObjectName};
 use crate::quantity::{count, verb_of};
 use crate::registry::{CredentialSource, SecretFormat, is_export_name, registry_of_secret};
@@ -256,18 +256,9 @@ impl SecretWriter<'_> {
     async fn refresh(&self, source: &CredentialSource) -> Result<(), Pending> {
         let refreshed = match source {
             CredentialSource::Minted(source) => self.credentials.refresh(source).await,
-            CredentialSource::Static(source) => self
-                .cluster
-                .fetch_source(&source.secret)
-                .await
-                .map(|found| {
-                    if let Some(secret) = found {
-                        let version = secret.resource_version.clone();
-                        self.state
-                            .sources
-                            .apply_own_write(&source.secret, &version, secret);
-                    }
-                }),
+            CredentialSource::Static(source) => {
+                sources::read(&source.secret, self.cluster, self.state).await
+            }
         };
         refreshed.map_err(|error| self.pending(&error))
     }

@@ -132,6 +132,16 @@ pub struct StaticSource {
     pub secret: ObjectName,
 }
 
+impl CredentialSource {
+    /// The source Secret that it needs; `None`: it needs none.
+    pub fn secret(&self) -> Option<&ObjectName> {
+        match self {
+            Self::Minted(source) => source.secret(),
+            Self::Static(source) => Some(&source.secret),
+        }
+    }
+}
+
 impl MintSource {
     /// What it is good for, in a word: the region of an Amazon ECR token, the login server of one of Azure.
     pub fn location(&self) -> &str {

@@ -17,7 +17,7 @@ use pullpass::admission::metrics::{AdmissionOutcome as Counted, CacheResult};
 use pullpass::names::{NamespaceName, ObjectName};
 use pullpass::provision::offline::Offline;
 use pullpass::provision::{Coverage, EnsureOutcome, Namespace, Pending, Provision};
-use pullpass::registry::{Registries, ValidRegistry};
+use pullpass::registry::Registries;
 use serde_json::{Value, json};
 use support::names::name;
 use support::webhook::{HOST, offline, post, registries, review, team, webhook};
@@ -78,10 +78,6 @@ impl Script {
 impl Provision for Script {
     fn registries(&self) -> Arc<Registries> {
         self.memory.registries()
-    }
-
-    fn source_problems(&self, registry: &ValidRegistry) -> Vec<String> {
-        self.memory.source_problems(registry)
     }
 
     fn namespace(&self, name: &NamespaceName) -> Option<Arc<Namespace>> {

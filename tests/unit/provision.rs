@@ -13,6 +13,7 @@ pub(crate) mod double;
 mod image_logins;
 mod races;
 pub(crate) mod silent;
+mod sources;
 mod status;
 mod tenants;
 mod unlisted;

@@ -1,0 +1,67 @@
+//! Secret and Registry in one `kubectl apply`: the Registry is judged before the watch shows the Secret.
+
+use axum::body::Body;
+use axum::http::Request;
+
+use super::*;
+use crate::support::webhook::{review, send, webhook};
+
+/// What is said of a new Registry that takes its login from `harbor-login`.
+async fn warnings(replica: &Replica) -> Vec<String> {
+    let spec = json!({"images": ["other.example"], "namespaceSelector": {}, "static": {"secretRef": {"name": "harbor-login"}}});
+    let mut review = review();
+    let kind = json!({"group": "pullpass.dev", "version": "v1alpha1", "kind": "Registry"});
+    review["request"]["kind"] = kind;
+    review["request"]["object"] = registry("other", spec);
+    let (router, _) = webhook(Arc::new(replica.ensure.clone()));
+    let request =
+        Request::post("/validate-registry?timeout=5s").header("content-type", "application/json");
+    let answer = send(
+        &router,
+        request.body(Body::from(review.to_string())).unwrap(),
+    )
+    .await;
+    assert_eq!(answer.response()["allowed"], true);
+    answer.told()
+}
+
+fn refuse(world: &World) {
+    *world.refusal.lock().unwrap() = Some(ClusterError::Unreachable {
+        what: "the API server".to_owned(),
+        message: "no".to_owned(),
+    });
+}
+
+#[tokio::test]
+async fn warns_of_no_source_secret_that_is_there_and_not_shown_yet() {
+    let (world, replica) = alone();
+    let told = warnings(&replica).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("source secret harbor-login not found"),
+        "{told:?}"
+    );
+    world.set_source("harbor-login", "robot", "password");
+    assert_eq!(warnings(&replica).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn warns_of_no_source_secret_that_was_corrected_and_not_shown_yet() {
+    let (world, replica) = alone();
+    replica.give_source(&world, "");
+    let told = warnings(&replica).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    world.set_source("harbor-login", "robot", "password");
+    assert_eq!(warnings(&replica).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn warns_by_what_memory_knows_where_a_source_secret_cannot_be_read() {
+    let (world, replica) = alone();
+    world.set_source("harbor-login", "robot", "password");
+    refuse(&world);
+    assert_eq!(warnings(&replica).await.len(), 1);
+    // What memory knows well is not read.
+    replica.give_source(&world, "password");
+    assert_eq!(warnings(&replica).await, [""; 0]);
+}
