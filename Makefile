@@ -67,7 +67,7 @@ notice:
 	PULLPASS_NOTICE=write $(CARGO) test --locked --test unit dependencies::notice
 
 ## test: everything that is tested, from lints to a whole cluster
-test: ready lint test-unit test-bed test-cluster e2e
+test: ready lint test-unit test-bed test-cluster
 
 # What the machine lacks is said, and installed where that can be done.
 .PHONY: ready
@@ -101,7 +101,7 @@ test-bed: bed bed-test check-moto
 # They wait most of the time; what each prints comes in one piece when it has ended.
 SIDE_BY_SIDE := 3
 ALL := --no-print-directory --keep-going
-RUNS := $(addprefix run/,$(BED_TESTS) $(call modules,unit))
+RUNS := $(addprefix run/,$(BED_TESTS) $(call modules,unit) $(call modules,cluster))
 .PHONY: $(RUNS)
 $(RUNS): run/%:
 	$(CARGO) test --locked $(TEST_PROFILE) --test $(*D) -- $(*F):: $(TEST_ARGUMENTS)
@@ -113,11 +113,14 @@ test-oldest: bed bed-oldest
 	$(CARGO) test --locked --no-run --test api
 	@BED_KUBERNETES=$(BED_OLDEST) $(MAKE) $(ALL) --jobs=1 $(OLDEST_TESTS)
 
-## test-cluster: a whole cluster in which a Pod really pulls, in the demo's steps; one that pulls across rotations; and a kubelet that asks
-test-cluster: bed-cluster
+# Modules that each have a whole cluster of their own. They wait most of the time, too.
+clusters = @$(MAKE) $(ALL) --jobs=2 --output-sync=target TEST_ARGUMENTS="--nocapture --test-threads 1" $(addprefix run/cluster/,$(1))
+
+## test-cluster: whole clusters in which Pods really pull: in the demo's steps, across rotations, by a kubelet that asks, and all of `make e2e`
+test-cluster: bed-cluster e2e-image
 	$(CARGO) test --locked --no-run --test cluster
 	$(SHOW)
-	$(CARGO) test --locked --test cluster -- rotation:: nodes:: --nocapture --test-threads 1
+	$(call clusters,quick_start e2e nodes rotation)
 
 ## test-consumers: what clients find in the Secrets, kaniko with one of them on a whole cluster, docs/MIGRATE.md both ways; not part of `make test` (builds clients and kaniko first)
 test-consumers: bed-consumers e2e-image
@@ -126,11 +129,12 @@ test-consumers: bed-consumers e2e-image
 
 ## e2e: pullpass as it is installed: its image, the chart by Helm, Pods that pull through it on a whole cluster; the guides' commands
 e2e: bed-cluster e2e-image
-	$(CARGO) test --locked --test cluster -- e2e:: quick_start:: --nocapture --test-threads 1
+	$(CARGO) test --locked --no-run --test cluster
+	$(call clusters,quick_start e2e)
 
-# pullpass' image as the guides name it. Optimized as little as it may be: what is tried is whether it works, and that takes minutes less.
+# pullpass' image as the guides name it. Not optimized: what is tried is whether it works, and that takes minutes less.
 .PHONY: e2e-image
-e2e-image: export CARGO_PROFILE_RELEASE_OPT_LEVEL := 1
+e2e-image: export CARGO_PROFILE_RELEASE_OPT_LEVEL := 0
 e2e-image: export CARGO_PROFILE_RELEASE_LTO := off
 e2e-image: $(BED_BIN)/bed
 	@mkdir -p target/image
