@@ -13,6 +13,7 @@
 mod attempts;
 pub mod claims;
 pub mod client;
+mod concurrency_limit;
 pub mod decide;
 mod handler;
 mod issuer;

@@ -14,6 +14,7 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::concurrency_limit::{ConcurrencyLimit, Slot};
 use crate::clock::token_bucket::TokenBucket;
 
 /// How many reviews may be refused.
@@ -37,8 +38,8 @@ const STRANGERS: Limit = Limit {
     rate: 50.0,
 };
 
-/// How many reviews go on at a time for addresses of which a token was accepted.
-const KNOWN_TURNS: usize = 64;
+/// How many reviews go on at a time for addresses of which a token was accepted, and for all others.
+const TURNS: usize = 64;
 
 /// How long an address is known that no review is for: nodes ask when they pull.
 const KNOWN_FOR: Duration = Duration::from_hours(24);
@@ -53,7 +54,8 @@ const ADDRESSES_MAX: u64 = 10_000;
 pub(super) struct ReviewBudget {
     known: Cache<IpAddr, Arc<Budget>>,
     strangers: Cache<IpAddr, Arc<Budget>>,
-    turns_of_known: Arc<Semaphore>,
+    turns_of_known: Arc<ConcurrencyLimit>,
+    turns_of_strangers: Arc<ConcurrencyLimit>,
     of_strangers: Arc<Budget>,
 }
 
@@ -70,7 +72,8 @@ impl Default for ReviewBudget {
         Self {
             known: remember(KNOWN_FOR),
             strangers: remember(STRANGER_FOR),
-            turns_of_known: Arc::new(Semaphore::new(KNOWN_TURNS)),
+            turns_of_known: ConcurrencyLimit::new(TURNS),
+            turns_of_strangers: ConcurrencyLimit::new(TURNS),
             of_strangers: Arc::new(Budget::new(STRANGERS)),
         }
     }
@@ -86,17 +89,17 @@ impl ReviewBudget {
             self.strangers.get_with(address, new)
         });
         let own = budget.reserve(now).await?;
-        let (turn, shared) = if is_known {
-            let turns = Arc::clone(&self.turns_of_known);
-            (turns.acquire_owned().await.ok(), None)
+        let (turns, shared) = if is_known {
+            (&self.turns_of_known, None)
         } else {
-            (None, Some(self.of_strangers.reserve(now).await?))
+            let shared = self.of_strangers.reserve(now).await?;
+            (&self.turns_of_strangers, Some(shared))
         };
         Some(ReviewTurn {
             address,
             own,
             shared,
-            _turn: turn,
+            slot: turns.acquire().await?,
         })
     }
 
@@ -114,7 +117,7 @@ pub(super) struct ReviewTurn {
     address: IpAddr,
     own: Reserved,
     shared: Option<Reserved>,
-    _turn: Option<OwnedSemaphorePermit>,
+    slot: Slot,
 }
 
 impl ReviewTurn {
@@ -123,6 +126,15 @@ impl ReviewTurn {
         self.own.is_spent = true;
         if let Some(shared) = &mut self.shared {
             shared.is_spent = true;
+        }
+    }
+
+    /// Whether the API server answered in time decides how many it is asked at once.
+    pub(super) fn note_answer(&self, is_in_time: bool) {
+        if is_in_time {
+            self.slot.raise_limit();
+        } else {
+            self.slot.lower_limit();
         }
     }
 

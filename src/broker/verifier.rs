@@ -140,6 +140,7 @@ impl Verifier {
             turn.spend();
             let answer = cluster.review_token(&token, AUDIENCE);
             let answer = timeout_at(begun + REVIEW_TIMEOUT, answer).await;
+            turn.note_answer(answer.is_ok());
             let status = match answer.unwrap_or_else(|_| Err(no_answer("the review of a token"))) {
                 Ok(status) => status,
                 Err(error) => {

@@ -20,6 +20,8 @@ enum Mode {
     Hangs,
     /// It accepts every token, after this time.
     IsSlow(Duration),
+    /// It accepts every token, after so much work, which it does for all at once.
+    IsOverloaded(Duration),
 }
 
 struct ApiServer {
@@ -84,7 +86,14 @@ impl BrokerCluster for ApiServer {
         if let Mode::IsSlow(time) = mode {
             tokio::time::sleep(time).await;
         }
-        let is_good = matches!(mode, Mode::IsSlow(_))
+        if let Mode::IsOverloaded(mut work) = mode {
+            while !work.is_zero() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let share = u32::try_from(self.at_once.load(Ordering::Relaxed)).unwrap();
+                work = work.saturating_sub(Duration::from_millis(5) / share);
+            }
+        }
+        let is_good = matches!(mode, Mode::IsSlow(_) | Mode::IsOverloaded(_))
             || plain_text::digest(token) == plain_text::digest(&make_token("good"));
         let status = if is_good {
             json!({"authenticated": true, "audiences": [AUDIENCE], "user": {
@@ -213,4 +222,38 @@ async fn asks_a_slow_api_server_for_no_answer_that_comes_too_late() {
     let accepted = accepted.into_iter().filter(|is_ok| *is_ok).count();
     assert!(accepted >= 80, "{accepted}");
     assert_eq!(accepted, server.asked());
+}
+
+/// It answers nobody in time as long as it is asked for all that may be asked for at once.
+#[tokio::test(start_paused = true)]
+async fn asks_an_overloaded_api_server_for_as_much_as_it_answers_in_time() {
+    let server = ApiServer::new(Mode::IsOverloaded(Duration::from_millis(50)));
+    let verifier = server.verifier();
+    let begun = Instant::now();
+    for addresses in [1, 200] {
+        let asked = (0..200_u8).map(|number| {
+            let verifier = Arc::clone(&verifier);
+            let (token, from) = (format!("{addresses}-{number}"), number % addresses);
+            async move {
+                let mut tries = 1;
+                while verifier
+                    .verify(&make_token(&token), address(from))
+                    .await
+                    .is_err()
+                {
+                    tries += 1;
+                    assert!(tries < 60, "it is never answered");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                tries
+            }
+        });
+        let tries = futures::future::join_all(asked).await;
+        assert!(tries.iter().any(|tries| *tries > 1), "it is overloaded");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_mins(1),
+        "{:?}",
+        begun.elapsed()
+    );
 }
