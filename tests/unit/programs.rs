@@ -121,7 +121,8 @@ fn run_no_module_with_another() {
     }
 }
 
-/// All of `unit` at once, those of `api` and `clouds` by the names of their files, those of `cluster` by their names.
+/// All of `unit` at once, those of `api` and `clouds` by the names of their files, those of `cluster` by their names: `--test cluster -- NAME::`,
+/// or `$(call clusters,NAME …)`, each in a process of its own.
 #[test]
 fn are_run_by_make_with_all_of_their_modules() {
     let makefile = fs::read_to_string(tests().join("../Makefile")).unwrap();
@@ -133,13 +134,21 @@ fn are_run_by_make_with_all_of_their_modules() {
             "api" | "clouds" => runs(&format!("$(call modules,{program})")),
             "scale" => runs("--test scale --"),
             _ => {
-                let start = format!("--test {program} -- ");
+                let starts = [
+                    format!("--test {program} -- "),
+                    format!("$(call {program}s,"),
+                ];
                 for module in top(modules) {
-                    let module = format!(" {module} ");
-                    let is_run = makefile
-                        .lines()
-                        .any(|line| line.contains(&start) && line.contains(&module));
-                    assert!(is_run, "the Makefile has no `{start}{module}`");
+                    let is_run = makefile.lines().any(|line| {
+                        let after = starts.iter().find_map(|start| line.split_once(start));
+                        let mut words = after
+                            .into_iter()
+                            .flat_map(|(_, words)| words.split([' ', ')']));
+                        words.any(|word| {
+                            word.trim_end_matches("::") == module.trim_end_matches("::")
+                        })
+                    });
+                    assert!(is_run, "the Makefile does not run {module} of {program}");
                 }
             }
         }
