@@ -25,6 +25,8 @@ use crate::support::site::{Shell, Site};
 
 /// How often a Pod is created.
 const PAUSE: Duration = Duration::from_millis(400);
+/// How many may be on their way: a slow node would have ever more to do.
+const UNDER_WAY: usize = 8;
 /// How many are created after the last step of a way, at least.
 const MORE: usize = 2;
 /// The two ways of each section.
@@ -209,22 +211,8 @@ impl Stream {
         }
     }
 
-    /// The names and phases of its Pods.
     async fn pods(&self) -> BTreeMap<String, String> {
-        let path = format!(
-            "/api/v1/namespaces/{}/pods?labelSelector=stream",
-            self.namespace
-        );
-        let pods = self.cluster.get(&path).await.unwrap();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let pods = pods["items"].as_array().unwrap().iter();
-        pods.map(|pod| {
-            (
-                text(&pod["metadata"]["name"]),
-                text(&pod["status"]["phase"]),
-            )
-        })
-        .collect()
+        list_pods(&self.cluster, &self.namespace).await
     }
 
     /// Waits until some that were created after now have pulled.
@@ -239,7 +227,7 @@ impl Stream {
         .await;
     }
 
-    /// All of them pulled at their first try.
+    /// All of them pulled at their first try, and are gone then: what ended is work for the kubelet as long as it is there.
     async fn end(self, site: &Site) -> usize {
         self.ends.store(true, Ordering::Release);
         wait::until("the last Pods to pull", async || {
@@ -255,14 +243,39 @@ impl Stream {
         let failed = self.cluster.get(&path).await.unwrap();
         let failed = failed["items"].as_array().unwrap();
         assert!(failed.is_empty(), "{failed:#?}\n{}", site.tell());
+        for name in self.pods().await.into_keys() {
+            let metadata = json!({"name": name, "namespace": self.namespace});
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata});
+            self.cluster.delete(&pod).await;
+        }
         self.task.await.unwrap()
     }
+}
+
+/// The names and phases of a stream's Pods.
+async fn list_pods(cluster: &Cluster, namespace: &str) -> BTreeMap<String, String> {
+    let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector=stream");
+    let pods = cluster.get(&path).await.unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let pods = pods["items"].as_array().unwrap().iter();
+    pods.map(|pod| {
+        (
+            text(&pod["metadata"]["name"]),
+            text(&pod["status"]["phase"]),
+        )
+    })
+    .collect()
 }
 
 async fn create_pods(cluster: Cluster, namespace: String, ends: Arc<AtomicBool>) -> usize {
     let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/api");
     let mut count = 0;
     while !ends.load(Ordering::Acquire) {
+        let pods = list_pods(&cluster, &namespace).await;
+        if pods.values().filter(|phase| *phase != "Succeeded").count() >= UNDER_WAY {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
         let deployment = cluster.get(&path).await.unwrap();
         let mut spec = deployment["spec"]["template"]["spec"].clone();
         spec["restartPolicy"] = json!("Never");
