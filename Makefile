@@ -98,7 +98,7 @@ test-bed: bed bed-test check-moto
 	$(CARGO) test --locked --no-run --test api --test clouds
 	@$(MAKE) $(ALL) --jobs=$(SIDE_BY_SIDE) --output-sync=target $(addprefix run/,$(BED_TESTS))
 
-# They wait most of the time; what each prints comes in one piece when it has ended.
+# So many keep two cores busy; what each prints comes in one piece when it has ended.
 SIDE_BY_SIDE := 3
 ALL := --no-print-directory --keep-going
 RUNS := $(addprefix run/,$(BED_TESTS) $(call modules,unit) $(call modules,cluster))
@@ -115,7 +115,7 @@ test-oldest: bed bed-oldest
 	$(CARGO) test --locked --no-run --test api
 	@BED_KUBERNETES=$(BED_OLDEST) $(MAKE) $(ALL) --jobs=1 $(OLDEST_TESTS)
 
-# Modules that each have a whole cluster of their own. They wait most of the time, too.
+# Modules that each have a whole cluster of their own.
 clusters = @$(MAKE) $(ALL) --jobs=2 --output-sync=target TEST_ARGUMENTS="--nocapture --test-threads 1" $(addprefix run/cluster/,$(1))
 
 ## test-cluster: whole clusters in which Pods really pull: in the demo's steps, across rotations, by a kubelet that asks, and all of `make e2e`

@@ -272,20 +272,19 @@ async fn create_pods(cluster: Cluster, namespace: String, ends: Arc<AtomicBool>)
     let mut count = 0;
     while !ends.load(Ordering::Acquire) {
         let pods = list_pods(&cluster, &namespace).await;
-        if pods.values().filter(|phase| *phase != "Succeeded").count() >= UNDER_WAY {
-            tokio::time::sleep(PAUSE).await;
-            continue;
+        let under_way = pods.values().filter(|phase| *phase != "Succeeded");
+        if under_way.count() < UNDER_WAY {
+            let deployment = cluster.get(&path).await.unwrap();
+            let mut spec = deployment["spec"]["template"]["spec"].clone();
+            spec["restartPolicy"] = json!("Never");
+            spec["containers"][0]["args"] = json!(["--exit", "0"]);
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod", "spec": spec,
+                "metadata": {"name": format!("stream-{count}"), "namespace": namespace, "labels": {"stream": "yes"}},
+            });
+            cluster.create_pod(&pod, "").await.ok();
+            count += 1;
         }
-        let deployment = cluster.get(&path).await.unwrap();
-        let mut spec = deployment["spec"]["template"]["spec"].clone();
-        spec["restartPolicy"] = json!("Never");
-        spec["containers"][0]["args"] = json!(["--exit", "0"]);
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "spec": spec,
-            "metadata": {"name": format!("stream-{count}"), "namespace": namespace, "labels": {"stream": "yes"}},
-        });
-        cluster.create_pod(&pod, "").await.ok();
-        count += 1;
         tokio::time::sleep(PAUSE).await;
     }
     count

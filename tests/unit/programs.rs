@@ -134,19 +134,19 @@ fn are_run_by_make_with_all_of_their_modules() {
             "api" | "clouds" => runs(&format!("$(call modules,{program})")),
             "scale" => runs("--test scale --"),
             _ => {
-                let starts = [
+                let (direct, by_name) = (
                     format!("--test {program} -- "),
                     format!("$(call {program}s,"),
-                ];
+                );
                 for module in top(modules) {
+                    let names = |line: &str, start: &str, word: &str| {
+                        let after = line.split_once(start).map(|(_, words)| words);
+                        let mut words = after.into_iter().flat_map(|words| words.split([' ', ')']));
+                        words.any(|one| one == word)
+                    };
                     let is_run = makefile.lines().any(|line| {
-                        let after = starts.iter().find_map(|start| line.split_once(start));
-                        let mut words = after
-                            .into_iter()
-                            .flat_map(|(_, words)| words.split([' ', ')']));
-                        words.any(|word| {
-                            word.trim_end_matches("::") == module.trim_end_matches("::")
-                        })
+                        names(line, &direct, module)
+                            || names(line, &by_name, module.trim_end_matches("::"))
                     });
                     assert!(is_run, "the Makefile does not run {module} of {program}");
                 }

@@ -25,6 +25,9 @@ use std::time::Duration;
 
 use crate::model::time;
 use crate::support::names;
+use crate::support::webhook::{Answer, send, webhook};
+use axum::body::Body;
+use axum::http::Request;
 use double::{Dice, KindState, Mints, View, World, now, show};
 use jiff::{SignedDuration, Timestamp};
 use names::name;
@@ -172,6 +175,22 @@ fn alone() -> (Arc<World>, Replica) {
     let world = Arc::new(World::default());
     let replica = Replica::new(&world, &Arc::new(Dice::new(1)));
     (world, replica)
+}
+
+/// What the webhook of this replica answers.
+async fn ask(replica: &Replica, path: &str, review: serde_json::Value) -> Answer {
+    let (router, _) = webhook(Arc::new(replica.ensure.clone()));
+    let request = Request::post(path).header("content-type", "application/json");
+    let body = Body::from(review.to_string());
+    send(&router, request.body(body).unwrap()).await
+}
+
+/// From now on the API server refuses everything.
+fn refuse(world: &World) {
+    *world.refusal.lock().unwrap() = Some(ClusterError::Unreachable {
+        what: "the API server".to_owned(),
+        message: "no".to_owned(),
+    });
 }
 
 fn reasons(outcome: &EnsureOutcome) -> Vec<&'static str> {

@@ -1,10 +1,7 @@
 //! Secret and Registry in one `kubectl apply`: the Registry is judged before the watch shows the Secret.
 
-use axum::body::Body;
-use axum::http::Request;
-
 use super::*;
-use crate::support::webhook::{review, send, webhook};
+use crate::support::webhook::review;
 
 /// What is said of a new Registry that takes its login from `harbor-login`.
 async fn warnings(replica: &Replica) -> Vec<String> {
@@ -13,23 +10,9 @@ async fn warnings(replica: &Replica) -> Vec<String> {
     let kind = json!({"group": "pullpass.dev", "version": "v1alpha1", "kind": "Registry"});
     review["request"]["kind"] = kind;
     review["request"]["object"] = registry("other", spec);
-    let (router, _) = webhook(Arc::new(replica.ensure.clone()));
-    let request =
-        Request::post("/validate-registry?timeout=5s").header("content-type", "application/json");
-    let answer = send(
-        &router,
-        request.body(Body::from(review.to_string())).unwrap(),
-    )
-    .await;
+    let answer = ask(replica, "/validate-registry?timeout=5s", review).await;
     assert_eq!(answer.response()["allowed"], true);
     answer.told()
-}
-
-fn refuse(world: &World) {
-    *world.refusal.lock().unwrap() = Some(ClusterError::Unreachable {
-        what: "the API server".to_owned(),
-        message: "no".to_owned(),
-    });
 }
 
 #[tokio::test]
@@ -38,7 +21,7 @@ async fn warns_of_no_source_secret_that_is_there_and_not_shown_yet() {
     let told = warnings(&replica).await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
-        told[0].contains("source secret harbor-login not found"),
+        told[0].starts_with("pullpass: source secret harbor-login not found"),
         "{told:?}"
     );
     world.set_source("harbor-login", "robot", "password");

@@ -1,11 +1,9 @@
 //! A start, while pull secrets are being listed: what is not known yet is no reason to refuse a Pod, nor to reference a foreign Secret.
 
-use axum::body::Body;
-use axum::http::Request;
 use serde_json::Value;
 
 use super::*;
-use crate::support::webhook::{Answer, review, send, webhook};
+use crate::support::webhook::review;
 
 /// A Pod of `team-a` that asks for this image and references nothing.
 fn pod(image: &str, is_dry_run: bool) -> Value {
@@ -29,13 +27,6 @@ fn starting(inject: &str, is_ours: bool) -> (Arc<World>, Replica) {
         .apply_event(&name("team-a"), "1", namespace);
     world.put_secret("team-a", is_ours, r#"{"auths":{}}"#);
     (world, replica)
-}
-
-async fn ask(replica: &Replica, path: &str, review: Value) -> Answer {
-    let (router, _) = webhook(Arc::new(replica.ensure.clone()));
-    let request = Request::post(path).header("content-type", "application/json");
-    let body = Body::from(review.to_string());
-    send(&router, request.body(body).unwrap()).await
 }
 
 /// Whether a Pod is let in that references nothing, and what is said of it.
@@ -73,10 +64,7 @@ async fn refuses_a_pod_that_lacks_a_secret_of_ours_that_is_not_listed_yet() {
 #[tokio::test]
 async fn warns_instead_of_refusing_where_a_secret_cannot_be_read() {
     let (world, replica) = starting("enabled", true);
-    *world.refusal.lock().unwrap() = Some(ClusterError::Unreachable {
-        what: "the API server".to_owned(),
-        message: "no".to_owned(),
-    });
+    refuse(&world);
     let (is_allowed, told) = enforce(&replica).await;
     assert!(is_allowed);
     assert!(told.contains("could not be read"), "{told}");
@@ -98,10 +86,7 @@ async fn refuses_a_pod_that_lacks_one_secret_for_certain_and_one_that_could_not_
         let (world, replica) = starting("enabled", true);
         let all = objects().into_iter().chain([registry("own", own.clone())]);
         replica.state.set_registries(read(all.collect()), now());
-        *world.refusal.lock().unwrap() = Some(ClusterError::Unreachable {
-            what: "the API server".to_owned(),
-            message: "no".to_owned(),
-        });
+        refuse(&world);
         for name in listed {
             let store = match name {
                 PULL_SECRET => Arc::clone(&replica.state.pull_secrets),
