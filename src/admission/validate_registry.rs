@@ -146,10 +146,8 @@ fn find_changed(objects: &OldAndNew<'_>) -> Result<Option<Registry>, ValidationR
     let Some(object) = objects.object else {
         return Ok(None);
     };
-    let object: RegistryObject<'_> = match serde_json::from_str(object.get()) {
-        Ok(object) => object,
-        Err(error) => return Err(ValidationResponse::unreadable(&error)),
-    };
+    let unreadable = |error| ValidationResponse::unreadable(&error);
+    let object: RegistryObject<'_> = serde_json::from_str(object.get()).map_err(unreadable)?;
     let old = objects.old_object.map(RawValue::get);
     let old = old.and_then(|old| serde_json::from_str::<RegistryObject<'_>>(old).ok());
     let is_unchanged = |old: &RegistryObject<'_>| old.spec.get() == object.spec.get();
@@ -161,8 +159,7 @@ fn find_changed(objects: &OldAndNew<'_>) -> Result<Option<Registry>, ValidationR
         return Err(ValidationResponse::too_large());
     }
     // The API server checked it against the schema: where it cannot be decoded, the kind in the cluster is another one than this program's.
-    let decoded = object.decode();
-    let registry = decoded.map_err(|error| ValidationResponse::unreadable(&error))?;
+    let registry = object.decode().map_err(unreadable)?;
     let is_same = old.is_some_and(|old| old.is_same(&registry.spec));
     Ok((!is_same).then_some(registry))
 }
@@ -332,6 +329,7 @@ mod tests {
             let object = object("", spec);
             let (response, in_use) =
                 validate_body(&format!(r#"{{"request":{{"object":{object}}}}}"#));
+            assert_eq!(response == ValidationResponse::default(), spec != BROKEN);
             assert_eq!(response.refusal.is_some(), spec == BROKEN);
             assert_eq!(in_use.is_some(), is_in_use, "{spec}");
         }

@@ -168,6 +168,7 @@ mod tests {
         assert_eq!(server.reads.load(Ordering::Relaxed), 200);
         assert_eq!(server.most_at_once.load(Ordering::Relaxed), READS_MAX);
     }
+
     /// Who cannot be answered in time is told so, and the API server is not asked.
     #[tokio::test(start_paused = true)]
     async fn asks_a_slow_api_server_for_no_pod_that_comes_too_late() {
